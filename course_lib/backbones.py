@@ -6,6 +6,7 @@ only through :func:`stages`.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import urllib.error
 from collections.abc import Callable, Iterable
@@ -110,7 +111,7 @@ def _timm(name: str) -> Backbone:
     import timm  # see _lite0
 
     if not timm.is_model(name):
-        near = timm.list_models(f"*{name.split('_')[0]}*")[:8]
+        near = difflib.get_close_matches(name, timm.list_models(), n=5)
         raise ValueError(f"timm has no model {name!r}" + (f"; near it: {', '.join(near)}" if near else ""))
 
     def build(pretrained: bool) -> nn.Module:
@@ -118,7 +119,7 @@ def _timm(name: str) -> Backbone:
             return timm.create_model(name, pretrained=False)
         try:
             return timm.create_model(name, pretrained=True)
-        except Exception as error:  # the hub client raises its own and httpx's classes; all mean "no weights"
+        except (OSError, RuntimeError) as error:  # OSError: the hub client's; RuntimeError: timm knows no weights
             raise WeightsUnavailableError(
                 f"the pretrained weights of timm/{name} could not be fetched: {error}. Without network use "
                 "model_name='efficientnet_lite0', whose weights come with the installation, or weights=None."
@@ -246,6 +247,8 @@ def create_transfer_model(
     backbone = find_backbone(model_name)
     model = load_backbone(model_name, weights=weights)
     old = model.get_submodule(backbone.head)
+    if isinstance(old, nn.Sequential):  # torchvision's EfficientNet: Dropout, Linear
+        old = old[-1]
     if not isinstance(old, nn.Linear):
         raise ValueError(f"{model_name}: the layer {backbone.head} is a {type(old).__name__}, not a linear layer")
     new: nn.Module = nn.Linear(old.in_features, num_classes)
