@@ -40,7 +40,7 @@ class Profile:
 
 
 PROFILES = {
-    "quick": Profile("quick", "efficientnet_lite0", 96, 32, 0, 200, 50, 100),
+    "quick": Profile("quick", "efficientnet_lite0", 96, 64, 0, 200, 50, 100),
     "full": Profile("full", "resnet50", 224, 32, 4, 4500, 500, 1000),
 }
 
