@@ -18,6 +18,7 @@ from .data import (
     train_transform,
     val_transform,
 )
+from .features import FeatureExtractor, extract_features, stage_features
 from .freezing import (
     count_parameters,
     freeze_boundary,
@@ -29,6 +30,7 @@ from .freezing import (
 from .training import History, best_device, fit, train_model, train_one_epoch, validate
 
 __all__ = [
+    "FeatureExtractor",
     "History",
     "WeightsUnavailableError",
     "best_device",
@@ -36,6 +38,7 @@ __all__ = [
     "count_parameters",
     "course_profile",
     "create_transfer_model",
+    "extract_features",
     "fit",
     "freeze_boundary",
     "freeze_until",
@@ -47,6 +50,7 @@ __all__ = [
     "prepare_cifar10",
     "read_image",
     "split_at_boundary",
+    "stage_features",
     "stages",
     "stratified_subset",
     "train_mode",

@@ -139,7 +139,8 @@ def cache_activations(
         collate_fn=dataloader.collate_fn,
         generator=torch.Generator().manual_seed(seed),
     )
-    count, device = len(dataloader.dataset), next(frozen.parameters()).device
+    weight = next(frozen.parameters(), None)  # none in a front that only pools or flattens
+    count, device = len(dataloader.dataset), weight.device if weight is not None else torch.device("cpu")
     frozen.eval()
     activations, labels = None, torch.empty(count, dtype=torch.long)
     with torch.inference_mode(), tqdm(total=views * len(ordered), unit="batch", leave=False) as bar:

@@ -141,3 +141,8 @@ def test_trainable_stages_are_not_cached(tiny, loaders):
         split_at_boundary(tiny)
     with pytest.raises(ValueError, match="trainable"):
         cache_activations(nn.Sequential(*stages(tiny).values()), loaders[0])
+
+
+def test_a_front_without_parameters_is_cached_too(loaders):
+    cache = cache_activations(nn.Flatten(), loaders[1])
+    assert torch.equal(cache.activations[0], loaders[1].dataset.tensors[0].flatten(1))
