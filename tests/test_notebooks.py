@@ -39,7 +39,7 @@ def prose(path: Path) -> str:
         parts.append(cell.metadata.get("mystnb", {}).get("figure", {}).get("caption", ""))
     text = "\n\n".join(parts)
     text = re.sub(r"```.*?```|\$\$.*?\$\$", " ", text, flags=re.S)
-    return re.sub(r"`[^`\n]*`|\$[^$\n]*\$|\]\([^)]*\)|https?://\S+", " ", text)
+    return re.sub(r"CC BY \d\.\d|`[^`\n]*`|\$[^$\n]*\$|\]\([^)]*\)|https?://\S+", " ", text)
 
 
 def printed(path: Path) -> str:
@@ -60,7 +60,7 @@ def numbers_without_source(text: str, shown: str, code: str) -> list[str]:
             continue
         for match in re.finditer(r"(?<![\w.])(\d+\.\d+|\d+(?=\s*[%％]))(\s*[%％])?", line):
             number, percent = match.groups()
-            token = rf"(?<![\d.]){re.escape(number)}(?![\d])"
+            token = rf"(?<![\d.]){re.escape(number)}(?!\.?\d)"
             # a setting such as a dropout rate of 0.5 is shown by the code; a percentage is always a result
             if not re.search(token, shown) and (percent or not re.search(token, code)):
                 missing.append(match.group().strip())
