@@ -39,7 +39,8 @@ test: .venv/.all  ## everything CI checks: style, pairs, site, library, every no
 	$(MAKE) --no-print-directory lint sync-check book pytest nbval
 
 lab: .venv/.all  ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab --ServerApp.root_dir=. notebooks/zh
+	@# PASSIVE: on a laptop that does other things too, threads that spin while they wait cost minutes
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/jupyter lab --ServerApp.root_dir=. notebooks/zh
 
 notebooks: .venv/.all  ## re-run the notebooks whose code changed and store their outputs (ALL=1: every one)
 	$(BIN)/python tools/notebooks.py run $(if $(ALL),--all)
