@@ -9,7 +9,7 @@ import tarfile
 import tempfile
 import urllib.error
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -409,11 +409,3 @@ def _write_split(folder: Path, pictures: Pictures, wanted: dict[str, int], seed:
 
 def _draw(items: list[bytes], count: int, generator: torch.Generator) -> list[bytes]:
     return [items[i] for i in torch.randperm(len(items), generator=generator)[:count].tolist()]
-
-
-def iterate_targets(dataset: Dataset) -> Iterator[int]:
-    """Labels of a data set or of subsets of it, without reading an image."""
-    if isinstance(dataset, Subset):
-        labels = list(iterate_targets(dataset.dataset))
-        return iter([labels[i] for i in dataset.indices])
-    return iter(dataset.targets)
