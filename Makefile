@@ -26,7 +26,7 @@ help:  ## list the targets
 	@touch $@
 
 .venv/.all: .venv/.book
-	@echo "set-up: installing torch, course_lib and the tests' tools (about 5 GB on Linux, once)"
+	@echo "set-up: installing torch, course_lib and the tests' tools (about 6 GB on Linux, once)"
 	@$(PIP) --editable '.[notebooks,test]'
 	@touch $@
 

@@ -122,6 +122,7 @@ def test_opening_and_close(path):
         "zh": ("本节你将学到", "## 小结", "## 思考题"),
         "en": ("you will learn", "## Summary", "## Questions"),
     }[path.parent.name]
+    assert not re.search(r"@[A-Z]+@|TODO|FIXME", text), "a marker was left in the text"
     for phrase in wanted:
         assert phrase in text, f"{path.name} has no {phrase!r}"
 
